@@ -13,9 +13,10 @@ import pytest
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown
 from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.wallets.workspace import Workspace
-from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.priority import Priority
 from wan_mcp.pixeldojo.wire import Listed
@@ -166,6 +167,60 @@ async def test_a_request_lost_after_the_list_was_read_gets_no_job_of_that_list(
 
     records = [await server.ledger.find(await server.account(), id) for id in (asked_for, *later)]
     assert [each and each.job_id for each in records] == [server.sandbox.charges[1].job_id, None]
+
+
+async def test_an_answer_that_comes_while_the_list_is_searched_ends_no_search(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request is settled then, and the others still get their jobs (ours)."""
+    server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=50)
+    ids = [await server.lose_an_answer(seed=seed) for seed in (11, 12)]
+    await server.jobs.check(ids[0])  # so that these two are not due
+    server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=0)
+    ids.append(await server.lose_an_answer(seed=13))
+    account, in_wallet = await server.account(), server.ledger.in_wallet
+    jobs = [each.job_id for each in server.sandbox.charges]
+    late = await server.ledger.find(account, ids[0])
+    assert late is not None
+
+    async def answered_meanwhile(wallet: str, limit: int) -> list[Record]:
+        records = await in_wallet(wallet, limit)
+        await server.ledger.accept(late, Job(job_id=jobs[0], status=JobStatus.RUNNING))
+        return records
+
+    monkeypatch.setattr(server.ledger, "in_wallet", answered_meanwhile)
+    await server.jobs.check(ids[2])
+
+    found = [await server.ledger.find(account, id) for id in ids]
+    assert [each and each.job_id for each in found] == jobs
+    assert len(await server.ledger.recent(account)) == len(jobs)
+
+
+async def test_a_list_from_before_the_request_does_not_prove_that_it_was_not_sent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache may show an old list for long. What is found in it late is old, too (ours)."""
+    await server.jobs.submit(server.wanted(11))
+    server.time.advance(60)
+    found_late = await server.lose_an_answer(seed=12)
+    vendor = PixelDojo(server.sandbox.api_base, server.sandbox.key)
+    old = await vendor.jobs()
+    await vendor.aclose()
+
+    async def cached(vendor: PixelDojo, priority: Priority) -> list[Listed]:
+        return old
+
+    monkeypatch.setattr(PixelDojo, "jobs", cached)
+    server.time.advance(1)
+    paid = await server.lose_an_answer(seed=13)
+    for _ in range(12):
+        server.time.advance(200)
+        await server.jobs.check(found_late)
+        await server.jobs.check(paid)
+
+    record = await server.ledger.find(await server.account(), paid)
+    assert record is not None
+    assert (record.state, len(server.sandbox.charges)) == (State.UNKNOWN, 3)
 
 
 async def test_an_equal_call_after_a_lost_answer_sends_nothing(server: Server) -> None:

@@ -142,10 +142,10 @@ class Process:
         with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
             await self.ledger.aclose()
 
-    async def submit(self, name: str) -> Record:
+    async def submit(self, name: str, seed: int = 1) -> Record:
         """Send a request, whose job will have that id. No answer has arrived yet."""
         wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.ex/i")
-        claim = await self.ledger.claim(self.account, wanted, generated_seed=1, estimate=1)
+        claim = await self.ledger.claim(self.account, wanted, generated_seed=seed, estimate=1)
         return await sent(self.ledger, claim.record)
 
     async def accept(self, name: str) -> Record:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import anyio
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from tests.polling import processes
 from tests.polling.processes import LIST, Answer, Process, Update, Vendor, completed_body, job_body
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.ledger.record import State
+from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.polling.job_list import LIST_INTERVAL_SECONDS, MIN_LIVE_JOBS, PROBE_INTERVAL_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -98,6 +100,98 @@ async def test_a_failure_that_only_the_list_shows_ends_no_job(one: Process, vend
 
 
 Entry = dict[str, object]
+
+LOST_SEED = 12
+
+
+async def lose_an_answer(process: Process) -> Record:
+    """Send a request whose answer is lost."""
+    record = await process.submit("lost", seed=LOST_SEED)
+    return await process.ledger.conclude(record, State.UNKNOWN, "no answer")
+
+
+def with_seed(job: Entry) -> object:
+    return {**job, "input": {"seed": LOST_SEED}} if job["jobId"] == "lost" else job
+
+
+async def test_a_list_that_is_read_for_live_jobs_is_searched_for_lost_requests(
+    one: Process, vendor: Vendor
+) -> None:
+    """It is read for the request itself only after half a minute here, and the job is gone then:
+    the list shows the newest jobs alone (ours).
+    """
+    vendor.listed = with_seed
+    async with waited_for(one, 50):
+        lost = await lose_an_answer(one)
+        await anyio.sleep(16)
+        vendor.shown.append("lost")
+        await anyio.sleep(10)
+        vendor.shown.remove("lost")
+        found = await one.ledger.find(one.account, lost.submission_id)
+
+    assert found is not None
+    assert (found.state, found.job_id) == (State.ACCEPTED, "lost")
+
+
+async def test_a_request_lost_while_the_list_is_read_gets_no_job_of_that_list(
+    one: Process, vendor: Vendor
+) -> None:
+    """The same seed then belongs to a job that another ledger has bought (ours)."""
+    vendor.listed = with_seed
+    lost: list[Record] = []
+
+    async def lose_one(name: str) -> None:
+        if name == LIST and not lost:
+            vendor.shown.remove("lost")
+            lost.append(await lose_an_answer(one))
+
+    vendor.shown.append("lost")
+    vendor.before_answer = lose_one
+    async with waited_for(one, 30):
+        pass
+
+    found = await one.ledger.find(one.account, lost[0].submission_id)
+    assert found is not None
+    assert (found.state, found.job_id) == (State.UNKNOWN, None)
+
+
+async def unavailable(*given: object) -> NoReturn:
+    raise LedgerUnavailable("The ledger cannot be read.", transient=True)
+
+
+def broken(*given: object) -> NoReturn:
+    raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("place", "fails"),
+    [
+        ("ledger.threaded.ledger.ThreadedLedger.unknowns", unavailable),
+        ("ledger.threaded.ledger.ThreadedLedger.in_wallet", unavailable),
+        ("ledger.threaded.ledger.ThreadedLedger.match", unavailable),
+        ("payments.matching.ListedJobs.job_of", broken),
+    ],
+)
+async def test_waiters_get_their_updates_while_lost_requests_cannot_be_searched(
+    one: Process,
+    vendor: Vendor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    fails: Callable[..., object],
+) -> None:
+    """The list is read as before, and only a defect is an error in the log (ours)."""
+    vendor.listed = with_seed
+    vendor.shown.append("lost")
+    await lose_an_answer(one)
+    monkeypatch.setattr(f"wan_mcp.{place}", fails)
+    async with waited_for(one, 59) as received:
+        await anyio.sleep(21)
+        vendor.jobs["job1"] = completed_body("job1")
+
+    assert received["job1"][-1].what == "completed"
+    assert vendor.count()[LIST] == pytest.approx(12, abs=1)
+    assert {each.levelname for each in caplog.records} <= ({"ERROR"} if fails is broken else set())
 
 
 def without(*fields: str) -> Callable[[Entry], object]:

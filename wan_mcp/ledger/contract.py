@@ -281,7 +281,7 @@ class Ledger(Protocol):
         """
 
     async def match(self, record: Record, job: Job) -> Record:
-        """Record the job that the reconciler found for a request of unknown outcome.
+        """Record the job that PixelDojo's list shows for a request of unknown outcome.
 
         Raises:
             Fenced: the outcome is known already, or the job belongs to another request.

@@ -2,8 +2,10 @@
 
 A request carries a seed, and `matching` finds the job in the list that belongs to a request.
 Whether the list shows seeds is not documented: without them nothing can be concluded, and the
-findings say so. One process at a time reads the list for a wallet: it holds the reconciler's lease
-while it reads, and the next one finds its results in the ledger.
+findings say so. One process at a time reads the list for lost answers of a wallet: it holds the
+reconciler's lease while it reads, and the next one finds its results in the ledger. The poller
+reads the list for jobs that run, and has it searched as well. Two processes may therefore match
+requests at once: the ledger gives a request one job, and a job to one request.
 """
 
 import logging
@@ -25,6 +27,7 @@ from wan_mcp.pixeldojo.priority import Priority
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
+    from wan_mcp.pixeldojo.wire import Listed
 
 SCHEDULE_SECONDS = (3.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
 """After these times from its sending, the list is read for a request without being asked."""
@@ -98,6 +101,33 @@ class Reconciler:
                 with anyio.CancelScope(shield=True), suppress(LedgerUnavailable):
                     await self._ledger.coordination.leave(wallet, Role.RECONCILER)
 
+    async def lost(self, wallet: str) -> list[Record]:
+        """The requests for which `search` looks in a list that is read after this call.
+
+        There are none while the ledger cannot be used: the list is then read for other reasons
+        alone.
+        """
+        with suppress(LedgerUnavailable):
+            return await self._ledger.unknowns(wallet)
+        return []
+
+    async def search(self, wallet: str, lost: Sequence[Record], listed: "Sequence[Listed]") -> None:
+        """Give lost requests their jobs if a list shows them that was read for another reason.
+
+        Where many jobs are made, they soon leave the list, so every reading of it counts. The
+        search is left out while the ledger cannot be used.
+
+        Args:
+            lost: from `lost`, before the list was read.
+        """
+        seeds = {each.seed for each in listed}
+        if not any(record.seed in seeds for record in lost):
+            return
+        try:
+            await self._search(await self._beside_known_jobs(wallet, listed), lost)
+        except LedgerUnavailable as unavailable:
+            logger.info("the job list was not searched for lost requests: %s", unavailable.what)
+
     async def _round(self, wallet: str) -> float | None:
         """Look up what is due; seconds until the next time, None when nothing is lost."""
         await self._ledger.recover()
@@ -125,7 +155,6 @@ class Reconciler:
             await self._clock.sleep(LEASE_POLL_SECONDS)
 
     async def _read_list(self, wallet: str, records: Sequence[Record]) -> None:
-        # Before the list: it cannot show the job of a request that was sent after it was read.
         lost = await self._ledger.unknowns(wallet)
         try:
             listed = await self._vendor.jobs(
@@ -145,12 +174,24 @@ class Reconciler:
                 await self._record(record, what, after, ListReading.FAILED)
             return
         self._put_off = False
-        jobs = ListedJobs(listed, await self._ledger.in_wallet(wallet, KNOWN_JOBS))
+        jobs = await self._beside_known_jobs(wallet, listed)
         for record in records:
             await self._settle(record, jobs)
         # Also those that are not due yet: the list is short, and may not show their jobs later.
+        await self._search(jobs, lost)
+
+    async def _beside_known_jobs(self, wallet: str, listed: "Sequence[Listed]") -> ListedJobs:
+        return ListedJobs(listed, await self._ledger.in_wallet(wallet, KNOWN_JOBS))
+
+    async def _search(self, jobs: ListedJobs, lost: Sequence[Record]) -> None:
+        """Give each request its job if the list shows it.
+
+        Args:
+            lost: those that were lost before the list was read. It cannot show the job of a later
+                one, but may show a job with the same seed and inputs that was paid for elsewhere.
+        """
         for record in lost:
-            with suppress(Fenced):
+            with suppress(Fenced):  # another process settled it in the meantime
                 await self._match(record, jobs)
 
     async def _match(self, record: Record, jobs: ListedJobs) -> bool:

@@ -17,6 +17,7 @@ from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import is_transient
 from wan_mcp.models import Job, JobStatus
+from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.pixeldojo.priority import Priority
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
@@ -48,6 +49,7 @@ class JobListReader:
     """Reads the job list and knows which live jobs it covers.
 
     Args:
+        reconciler: searches each list for lost requests, too.
         record_update: writes what the list shows of one job to the ledger.
     """
 
@@ -56,12 +58,14 @@ class JobListReader:
         vendor: "PixelDojo",
         coordination: Coordination,
         record_update: RecordUpdate,
+        reconciler: Reconciler,
         limiter: SharedRateLimiter,
         clock: Clock,
     ) -> None:
         self._vendor = vendor
         self._coordination = coordination
         self._record_update = record_update
+        self._reconciler = reconciler
         self._limiter = limiter
         self._clock = clock
         self._disabled_until = 0.0
@@ -140,14 +144,15 @@ class JobListReader:
         )
         return max(self._read_at + pause, self._busy_until)
 
-    async def read(self, records: Sequence[Record]) -> None:
-        """Read the list once, and record what it shows of these jobs.
+    async def read(self, account: str, records: Sequence[Record]) -> None:
+        """Read the list once, and record what it shows of these jobs and of lost requests.
 
         Errors of PixelDojo are recorded; only defects are raised.
         """
         began = self._clock.monotonic()
         self._reading = True
         try:
+            lost = await self._reconciler.lost(account)
             listed = await self._vendor.jobs(Priority.LIST)
         except Busy as busy:
             self._busy_until = began + (busy.retry_after or LIST_INTERVAL_SECONDS)
@@ -159,6 +164,7 @@ class JobListReader:
         else:
             shown = {each.job.job_id: each.job for each in listed if each.job.vendor_status}
             await self._take_in(records, shown, began)
+            await self._reconciler.search(account, lost, listed)
         finally:
             self._reading = False
 

@@ -142,7 +142,7 @@ class Poller:
         if (listing := self._listing.due(watched=any(map(self._is_watched, records)))) is not None:
             times.append(listing)
             if listing <= now:
-                tasks.start_soon(self._read_list, records)
+                tasks.start_soon(self._read_list, account, records)
         return max(min(times) - now, 0.0)
 
     async def _step_down(self, account: str) -> None:
@@ -255,9 +255,9 @@ class Poller:
         except Exception as exc:
             logger.warning("a failed read of job %s could not be recorded: %r", record.job_id, exc)
 
-    async def _read_list(self, records: Sequence[Record]) -> None:
+    async def _read_list(self, account: str, records: Sequence[Record]) -> None:
         try:
-            await self._listing.read(records)
+            await self._listing.read(account, records)
         except Exception:
             logger.exception("reading the job list broke")
 

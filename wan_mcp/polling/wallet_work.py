@@ -61,7 +61,8 @@ class WalletWork:
         self.watchers = Watchers(ledger.coordination, clock)
         coordination = ledger.coordination
         reader = JobReader(vendor, ledger, coordination, wallet, self.reconciler, clock)
-        listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
+        update, reconciler = reader.record_update, self.reconciler
+        listing = JobListReader(vendor, coordination, update, reconciler, limiter, clock)
         self._poller = Poller(coordination, wallet, reader, listing, limiter, clock)
 
     @property
