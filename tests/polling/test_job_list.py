@@ -190,7 +190,7 @@ async def test_waiters_get_their_updates_while_lost_requests_cannot_be_searched(
         vendor.jobs["job1"] = completed_body("job1")
 
     assert received["job1"][-1].what == "completed"
-    assert vendor.count()[LIST] == pytest.approx(12, abs=1)
+    assert vendor.count()[LIST] >= 11  # the reconciler reads it now and then, too
     assert {each.levelname for each in caplog.records} <= ({"ERROR"} if fails is broken else set())
 
 
