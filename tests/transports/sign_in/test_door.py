@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pydantic_core
@@ -289,6 +290,28 @@ async def test_a_body_arrives_whole_behind_the_door(scene: Scene) -> None:
     sizes = [len(json.dumps(each, separators=(",", ":"))) for each in (LOOK, long)]
     assert [each.json()["bytes"] for each in answers] == sizes
     assert (await scene.ask(READER, json=long)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("token", "down", "status"), [(None, False, 401), ("wrong", False, 401), (OWN, True, 503)]
+)
+@pytest.mark.parametrize(("sent", "taken"), [(0, 0), (8, 8), (9, 9), (20, 9)])
+async def test_a_refusal_comes_after_the_end_of_its_request_unless_it_is_long(
+    scene: Scene, token: str | None, down: bool, status: int, sent: int, taken: int
+) -> None:
+    """Caddy may break off an answer that comes before it (observed); eight parts are the most."""
+    scene.people.down = down
+    arrived = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal arrived
+        for _ in range(sent):
+            arrived += 1
+            yield b"x" * (MAX_BYTES // 8)
+
+    answer = await scene.ask(token, json=None, content=body())
+
+    assert (answer.status_code, arrived) == (status, taken)
 
 
 async def test_headers_that_name_a_tool_do_not_count(scene: Scene) -> None:
