@@ -43,7 +43,9 @@ async def worked(server: Counted, time: VirtualTime) -> list[tuple[float, str]]:
             await anyio.sleep(EVERY)
         server.sandbox.fault("POST", "/api/v1/models/*/run", faults.dropped(work=True))
         server.sandbox.fault("GET", "/api/v1/jobs", faults.status(500), times=None)
-        await server.start(seed=JOBS)
+        lost = await server.start(seed=JOBS)
+        # On a slow machine the call has been answered before the answer of PixelDojo is lost.
+        await server.call("wait_for_job", job_id=lost["job_id"], timeout_seconds=55)
         await anyio.sleep(2 * EVERY)
         reading.cancel_scope.cancel()
     return scrapes
