@@ -102,17 +102,16 @@ class Reconciler:
                     await self._ledger.coordination.leave(wallet, Role.RECONCILER)
 
     async def lost(self, wallet: str) -> list[Record]:
-        """The requests for which `search` looks in a list that is read after this call.
+        """The requests whose answer was lost, for `search` in a list that is read after this call.
 
-        There are none while the ledger cannot be used: the list is then read for other reasons
-        alone.
+        None are returned while the ledger cannot be used: the search is then left out.
         """
         with suppress(LedgerUnavailable):
             return await self._ledger.unknowns(wallet)
         return []
 
     async def search(self, wallet: str, lost: Sequence[Record], listed: "Sequence[Listed]") -> None:
-        """Give lost requests their jobs if a list shows them that was read for another reason.
+        """Search a list that was read for another purpose, and give lost requests their jobs.
 
         Where many jobs are made, they soon leave the list, so every reading of it counts. The
         search is left out while the ledger cannot be used.

@@ -61,8 +61,9 @@ class WalletWork:
         self.watchers = Watchers(ledger.coordination, clock)
         coordination = ledger.coordination
         reader = JobReader(vendor, ledger, coordination, wallet, self.reconciler, clock)
-        update, reconciler = reader.record_update, self.reconciler
-        listing = JobListReader(vendor, coordination, update, reconciler, limiter, clock)
+        listing = JobListReader(
+            vendor, coordination, reader.record_update, self.reconciler, limiter, clock
+        )
         self._poller = Poller(coordination, wallet, reader, listing, limiter, clock)
 
     @property
